@@ -61,13 +61,15 @@ class Granted:
     """The agent's token was verified and a session opened.
 
     ``cancel_key`` is this session's own, 8 bytes, unique on the relay (the agent gets it; the
-    target's own stays inside). ``masking`` is what must be masked for this principal.
+    target's own stays inside). ``masking`` is what must be masked for this principal;
+    ``masking_key`` keys its pseudonyms, so that they join as far as the key reaches.
     """
 
     target: Target
     credential: Credential
     masking: tuple[MaskingRule, ...] = ()
     cancel_key: bytes = field(default=b"", repr=False)
+    masking_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,17 +220,7 @@ class Close:
     reason: str
 
 
-Effect = (
-    Send
-    | StartTLS
-    | Authenticate
-    | Dial
-    | Ask
-    | Withdraw
-    | CancelSession
-    | SendAside
-    | Close
-)
+Effect = Send | StartTLS | Authenticate | Dial | Ask | Withdraw | CancelSession | SendAside | Close
 
 
 class Conversation(Protocol):

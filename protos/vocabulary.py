@@ -78,6 +78,37 @@ STRENGTH: Mapping[Transform, int] = MappingProxyType(
 )
 """Where two masking rules meet on one value, the transform of the greater rank applies."""
 
+DETECTORS: tuple[str, ...] = (
+    "email",
+    "phone",
+    "card",
+    "iban",
+    "ip_address",
+    "jwt",
+    "aws_access_key",
+    "private_key",
+    "secret_token",
+    "url_password",
+    "us_ssn",
+    "ca_sin",
+    "gb_nhs",
+    "au_tfn",
+    "de_idnr",
+    "fr_nir",
+    "es_dni",
+    "it_codicefiscale",
+    "nl_bsn",
+    "be_nn",
+    "ch_ahv",
+    "pl_pesel",
+    "se_personnummer",
+    "no_fodselsnummer",
+    "fi_hetu",
+    "br_cpf",
+    "in_aadhaar",
+)
+"""What a masking rule may name under ``detectors``; :mod:`data_plane.masking` has them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

@@ -1,0 +1,1 @@
+"""The control plane: policies, identities, approvals and recordings, over REST and gRPC."""
