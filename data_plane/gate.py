@@ -85,7 +85,9 @@ class Gate:
             verdict = Verdict(
                 Outcome.ALLOW, "preview", "it is asked about when it runs", verdict.rule
             )
-        self._recorder.note(EntryKind.JUDGED, _judgement(operation, verdict, preview, policies.version))
+        self._recorder.note(
+            EntryKind.JUDGED, _judgement(operation, verdict, preview, policies.version)
+        )
         if verdict.outcome is not Outcome.APPROVE:
             return verdict
         digest = self._digest(operation, policies.version)

@@ -66,6 +66,7 @@ class Relay:
         self._client_tls: dict[str, ssl.SSLContext] = {}
         self._target_tls: dict[tuple[str, str], ssl.SSLContext] = {}
         self._ready = trio.Event()
+        self._one_closed = trio.Event()
 
     async def run(self, *, stop: trio.Event) -> None:
         """Enrol, serve until ``stop``, then end the sessions and hand over what is recorded."""
@@ -89,7 +90,8 @@ class Relay:
                     session.end("relay_stopping", "the relay is stopping")
                 with trio.move_on_after(STOP_SECONDS):
                     while self._sessions:
-                        await trio.sleep(0.02)
+                        self._one_closed = trio.Event()
+                        await self._one_closed.wait()
                 listeners.cancel_scope.cancel()
             await self._uploader.drain(STOP_SECONDS)
             nursery.cancel_scope.cancel()
@@ -153,6 +155,7 @@ class Relay:
     def closed(self, session: Session) -> None:
         """A session is over."""
         self._sessions.pop(session.cancel_key, None)
+        self._one_closed.set()
 
     def cancel(self, key: bytes) -> None:
         """Pass a cancel request on to the session it is for; a wrong key does nothing."""

@@ -184,6 +184,7 @@ class Session:
             self._nursery = None
             self._recording_failed = True
             self._ended = Ended("recording_unavailable", _first(group))
+            log.error("session ended without a record to go on", reason=self._ended.reason)
             await self._say_farewell()
         finally:
             self._nursery = None
@@ -334,7 +335,6 @@ class Session:
                     stream,
                     self._relay.client_tls(self.protocol),
                     server_side=True,
-                    https_compatible=True,
                 )
             else:
                 if self._opened is None:
@@ -344,7 +344,6 @@ class Session:
                     stream,
                     self._relay.target_tls(target),
                     server_hostname=target.host,
-                    https_compatible=True,
                 )
             await tls.do_handshake()
         except (trio.BrokenResourceError, ssl.SSLError, OSError) as error:

@@ -169,7 +169,7 @@ class Bridge:
         declared = self._methods[method]
         return kind(
             f"/{declared.containing_service.full_name}/{method}",
-            request_serializer=Message.SerializeToString,
+            request_serializer=GetMessageClass(declared.input_type).SerializeToString,
             response_deserializer=GetMessageClass(declared.output_type).FromString,
         )
 
