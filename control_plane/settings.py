@@ -23,7 +23,9 @@ def _split(value: object) -> object:
 class Settings(BaseSettings):
     """The control plane's settings; see ``docs/reference/settings.md`` for each."""
 
-    model_config = SettingsConfigDict(env_prefix="JITGATE_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="JITGATE_", extra="ignore", hide_input_in_errors=True
+    )
 
     data_dir: Path = Path("data")
     database_url: SecretStr = SecretStr("")

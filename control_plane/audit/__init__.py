@@ -1,0 +1,1 @@
+"""What was done to the control plane, by whom: append-only and hash-chained."""
