@@ -98,6 +98,7 @@ class Gate:
             dataclasses.replace(operation, digest=digest),
             verdict,
             policies.version,
+            lambda: judge(self._narrowed(self._policies()), operation),
         )
 
     def _narrowed(self, policies: PolicySet) -> tuple[Policy, ...]:
@@ -137,6 +138,7 @@ class Hold:
     operation: Operation
     verdict: Verdict
     policy_version: str
+    _judge_again: Callable[[], Verdict]
     _id: str = dataclasses.field(default_factory=lambda: uuid4().hex)
     _registered: Registered | None = None
     _over: bool = False
@@ -211,6 +213,8 @@ class Hold:
                         )
                     )
                 else:
+                    if answer.outcome is Outcome.ALLOW:
+                        answer = self._still_valid(answer)
                     return self._answered(
                         dataclasses.replace(
                             answer,
@@ -226,6 +230,19 @@ class Hold:
                 self.verdict.rule,
                 approval_id=registered.approval_id,
             )
+        )
+
+    def _still_valid(self, answer: Verdict) -> Verdict:
+        """The answer, unless policy changed meanwhile and would say something else now."""
+        again = self._judge_again()
+        if again == self.verdict or again.outcome is Outcome.ALLOW:
+            return answer
+        return Verdict(
+            Outcome.REFUSE,
+            "policy_changed",
+            "the policy changed while this waited; send it again",
+            again.rule,
+            decided_by=answer.decided_by,
         )
 
     def abandon(self, reason: str) -> Callable[[], Any] | None:

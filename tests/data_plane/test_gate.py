@@ -180,6 +180,35 @@ async def test_the_digest_binds_operation_principal_target_database_and_policy(
     assert len({same[0], *others}) == 5
 
 
+@pytest.mark.parametrize(
+    ("changed", "outcome"),
+    [
+        (POLICY.rules, Outcome.ALLOW),
+        ((Rule("all", Outcome.ALLOW, frozenset({Risk.DESTROY})),), Outcome.ALLOW),
+        ((Rule("none", Outcome.REFUSE),), Outcome.REFUSE),
+        ((replace(POLICY.rules[1], terms=replace(TERMS, self_approval=True)),), Outcome.REFUSE),
+        ((), Outcome.REFUSE),
+    ],
+)
+async def test_an_approval_counts_only_if_policy_still_says_the_same(
+    tmp_path: Path, changed: tuple[Rule, ...], outcome: Outcome
+) -> None:
+    bench = Bench(tmp_path, Desk(APPROVED))
+    hold = bench.hold()
+    await hold.begin()
+    bench.policies = PolicySet("v2", (replace(POLICY, rules=changed),))
+    verdict = await hold.wait()
+    assert verdict.outcome is outcome
+    assert verdict.code == ("approved" if outcome is Outcome.ALLOW else "policy_changed")
+
+
+async def test_a_denial_is_passed_on_with_who_and_why(tmp_path: Path) -> None:
+    denied = Verdict(Outcome.REFUSE, "denied", "not today", decided_by="human")
+    hold = Bench(tmp_path, Desk(denied)).hold()
+    await hold.begin()
+    assert await hold.wait() == replace(denied, rule="agents/destroy", approval_id="apr_1")
+
+
 async def test_a_control_plane_that_says_no_or_nothing_refuses(tmp_path: Path) -> None:
     desk = Desk()
     bench = Bench(tmp_path, desk)

@@ -1,0 +1,1 @@
+"""Approvals: held operations, and the humans who decide on them."""

@@ -1,0 +1,1 @@
+"""Credentials of targets: kept encrypted, leased to a relay for a session, never shown."""

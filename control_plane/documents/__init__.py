@@ -1,0 +1,1 @@
+"""Versioned declarative documents: how they are read, checked, kept, compared and undone."""

@@ -1,0 +1,1 @@
+"""Policies and masking: documents compiled into what relays decide by, and explained."""

@@ -1,0 +1,1 @@
+"""Recordings: verified on arrival, kept as they came, shown and checked again."""

@@ -1,0 +1,1 @@
+"""Agents' sessions: who reached what through which relay, and the feed of what happens."""

@@ -1,0 +1,1 @@
+"""What sets jitgate up and runs it: scripts, and the demonstration in :mod:`deploy.demo`."""
