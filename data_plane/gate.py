@@ -185,7 +185,7 @@ class Hold:
             registered.approval_id,
             registered.url,
             datetime.fromtimestamp(registered.hold_until, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            max(0, round(registered.hold_until - self._clock())),
+            max(0, int(registered.hold_until - self._clock())),
             self.verdict.reason,
         )
 
