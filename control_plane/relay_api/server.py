@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +90,7 @@ async def serve(
         raise OSError(f"relays can't be served on port {settings.grpc_port}") from error
     await server.start()
     sweeps = (approvals.sweep, services.sessions.sweep, events.prune)
-    tasks = tuple(asyncio.create_task(work) for work in (room.run(), _sweep(sweeps)))
+    tasks = tuple(asyncio.create_task(work) for work in (room.run(), sweeping(sweeps)))
     return RelayServer(server, port, gateway, tasks)
 
 
@@ -116,17 +116,13 @@ def _handlers(gateway: Gateway) -> grpc.GenericRpcHandler[Any, Any]:
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def _sweep(sweeps: tuple[Callable[[], int], ...]) -> Coroutine[Any, Any, None]:
-    async def run() -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            for sweep in sweeps:
-                try:
-                    await asyncio.to_thread(sweep)
-                except Exception as error:  # noqa: BLE001  # whatever it is, the next must run
-                    # The database can be away for a while; the next round tries again.
-                    structlog.get_logger(__name__).warning(
-                        "sweep failed", error=type(error).__name__
-                    )
-
-    return run()
+async def sweeping(sweeps: tuple[Callable[[], int], ...]) -> None:
+    """Do every sweep now and then, until cancelled."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        for sweep in sweeps:
+            try:
+                await asyncio.to_thread(sweep)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next must run
+                # The database can be away for a while; the next round tries again.
+                structlog.get_logger(__name__).warning("sweep failed", error=type(error).__name__)

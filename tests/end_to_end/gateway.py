@@ -6,6 +6,7 @@ Real processes, the public REST API, real clients and signals; nothing of the pl
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,10 @@ class Gateway:
         """Kill a part without warning."""
         self._children[part].kill()
 
+    def child(self, part: str) -> Child:
+        """The process of a part, to be stopped in order."""
+        return self._children[part]
+
     def pid(self, part: str) -> int:
         """The process of a part."""
         return self._children[part].pid
@@ -84,6 +89,8 @@ class Gateway:
         """Stop everything, in the reverse order of starting."""
         for child in reversed(self._children.values()):
             child.stop()
+        # As root it can be elsewhere: see deploy.demo.target.place.
+        shutil.rmtree(self.target.directory, ignore_errors=True)
 
     def identity(self, name: str) -> Person:
         """Somebody of the demonstration by name, or by part: ``approver``, ``auditor``..."""

@@ -10,7 +10,6 @@ import pytest
 
 from control_plane.app import create_app
 from control_plane.settings import Settings
-from protos.jitgate.v1 import gateway_pb2 as pb
 from protos.vocabulary import PrincipalKind
 from tests.control_plane.relay_api.relay import RelayClient
 from tests.control_plane.serving import Served
@@ -39,8 +38,7 @@ class Plane:
         made = self.client.post(f"/api/v1/relays/{name}/join-tokens", headers=ADMIN)
         made.raise_for_status()
         relay = self.relay()
-        request = pb.EnrolRequest(join_token=made.json()["join_token"], version="0.1.0")
-        relay.credential = relay.call("Enrol", request).credential
+        relay.join(made.json()["join_token"])
         return relay
 
     def get(self, path: str, headers: dict[str, str] = ADMIN) -> httpx.Response:

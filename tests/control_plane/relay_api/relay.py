@@ -35,7 +35,16 @@ class RelayClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the channel."""
         self._channel.close()
+
+    def join(self, token: str) -> None:
+        """Enrol with a join token."""
+        request = pb.EnrolRequest(join_token=token, version="0.1.0")
+        self.credential = self.call("Enrol", request).credential
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -253,19 +251,3 @@ def test_a_stream_needs_a_role_and_an_id_that_is_one(plane: Plane) -> None:
     for bad in ("x", "-1", "9" * 19, "1.5"):
         answer = plane.get("/events", ADA | {"Last-Event-ID": bad})
         assert problem(answer)[0] == 422, bad
-
-
-# A server that stops by force leaves its sockets to the collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_application_stops_while_streams_are_open(
-    plane: Plane, relay: RelayClient, feeds: list[Feed]
-) -> None:
-    feeds.append(Feed(plane, AUDITOR))
-    feeds[0].ready()
-    updates = relay.watch()
-    next(updates)
-    stopped = threading.Thread(target=plane.served.__exit__)
-    stopped.start()
-    stopped.join(20)
-    assert not stopped.is_alive()
-    gc.collect()
