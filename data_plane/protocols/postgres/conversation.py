@@ -73,6 +73,10 @@ _NOT_HTTP = (
 _CANCEL_KEY = 8
 
 
+# What comes before the session is granted would be on no record.
+_TOO_EARLY = "nothing may follow the password before the login is over"
+
+
 class Phase(Enum):
     """The steps of a connection, in their order."""
 
@@ -217,6 +221,8 @@ class PostgresConversation:
         elif self._phase is Phase.SECURING:
             # Bytes in clear behind a request for TLS would be taken for protected ones.
             self._fail(b"", "bytes in clear behind a request for TLS")
+        elif self._phase is Phase.AUTHENTICATING:
+            self._fail(refusal.violation(_TOO_EARLY), "protocol violation")
         else:
             self._buffer.feed(data)
             self._from_client()
@@ -309,6 +315,8 @@ class PostgresConversation:
             token = ""
         if body[-1:] != b"\0" or "\0" in token:
             raise FrameError("a password is not one terminated string")
+        if len(self._buffer):
+            raise FrameError(_TOO_EARLY)
         self._phase = Phase.AUTHENTICATING
         startup = self._startup
         self._out.effects.append(Authenticate(startup.target, token, startup.database))

@@ -345,12 +345,28 @@ def test_events_at_the_wrong_time_change_nothing() -> None:
     assert isinstance(play.feed(Received(Side.TARGET, b"x"))[-1], Close)
 
 
-def test_what_a_client_sends_ahead_waits_for_the_login() -> None:
+def test_nothing_is_taken_before_the_session_is_granted_and_on_record() -> None:
+    scenario = Postgres()
+    apart = fresh()
+    apart.feed(*scenario.greet(), Received(Side.CLIENT, scenario.harmless))
+    *start, password = scenario.greet()
+    assert isinstance(password, Received)
+    together = fresh()
+    together.feed(*start, Received(Side.CLIENT, password.data + scenario.harmless))
+    for play in (apart, together):
+        assert isinstance(play.seen[-1], Close)
+        said = b"".join(e.data for e in play.seen if isinstance(e, Send) and e.side is Side.CLIENT)
+        assert b"08P01" in said
+        assert not play.feed(scenario.granted)
+
+
+def test_what_a_client_sends_ahead_of_the_target_waits_for_it() -> None:
     scenario = Postgres()
     play = fresh()
-    play.feed(*scenario.greet(), Received(Side.CLIENT, scenario.harmless))
+    granted, *rest = scenario.enter()
+    play.feed(*scenario.greet(), granted, Received(Side.CLIENT, scenario.harmless))
     assert play.conversation.backlog == len(scenario.harmless)
-    effects = play.feed(*scenario.enter())
+    effects = play.feed(*rest)
     assert [type(effect).__name__ for effect in effects[-2:]] == ["Send", "Ask"]
     assert play.conversation.backlog == 0
 
