@@ -23,7 +23,7 @@ rule names it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache
@@ -147,18 +147,18 @@ class PolicySet:
 
 
 @lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(translate(pattern))
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, patterns)))
 
 
 def pattern_matches(pattern: str, name: str) -> bool:
     """Shell-style match of the whole name, case-sensitive: ``public.*`` matches ``public.t``."""
-    return _compiled(pattern).match(name) is not None
+    return any_matches((pattern,), name)
 
 
-def any_matches(patterns: Iterable[str], name: str) -> bool:
-    """Whether one of the patterns matches the name."""
-    return any(pattern_matches(pattern, name) for pattern in patterns)
+def any_matches(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether one of the patterns, of which there is at least one, matches the name."""
+    return _compiled(patterns).match(name) is not None
 
 
 def applicable(

@@ -7,6 +7,7 @@ verified afterwards.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from psycopg import pq
 
 from protos import chain
 from protos.vocabulary import EntryKind
-from tests.benchmarks.ground import AGENT, ROWS, Ground, Route
+from tests.benchmarks.ground import ROWS, Ground, Route
 from tests.benchmarks.processes import PeakMemory, Process
 from tests.end_to_end.gateway import until
 
 CHUNK_ROWS = 2000
 _FEW_ROWS = 100
+# What stands before the @ is what the mask takes away; the name has a space in it.
+_ADDRESS = re.compile(rb"person[0-9]{7}@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,6 @@ class Reading:
     name: str
     round: int
     seconds: float
-    rows: int
     relay_cpu_seconds: float
     relay_before_kib: int
     relay_peak_kib: int
@@ -42,7 +44,6 @@ class Verified:
 
     sessions: int
     answer_bytes: int
-    masked_found: bool
 
 
 def measure(
@@ -57,7 +58,7 @@ def measure(
         ("recorded and searched", ground.detecting, "plain_people"),
     )
     for _, route, table in ways:
-        _read(route, f"SELECT * FROM {table} LIMIT {_FEW_ROWS}", CHUNK_ROWS)  # noqa: S608
+        _read(route, f"SELECT * FROM {table} LIMIT {_FEW_ROWS}")
     before = _sessions(ground)
     found: list[Reading] = []
     for number in range(1, rounds + 1):
@@ -73,28 +74,36 @@ def measure(
 
 
 def _measured(name: str, route: Route, table: str, number: int, relay: Process | None) -> Reading:
-    statement = f"SELECT id, name, email, note FROM {table}"  # noqa: S608
+    statement = f"SELECT id, name, email, note FROM {table}"
     if relay is None:
-        rows, seconds = _read(route, statement, CHUNK_ROWS)
-        return Reading(name, number, seconds, rows, 0.0, 0, 0)
+        return Reading(name, number, _whole(route, statement), 0.0, 0, 0)
     with PeakMemory(relay) as memory:
         cpu = relay.cpu_seconds
-        rows, seconds = _read(route, statement, CHUNK_ROWS)
+        seconds = _whole(route, statement)
         cpu = relay.cpu_seconds - cpu
-    return Reading(name, number, seconds, rows, cpu, memory.before_kib, memory.peak_kib)
+    return Reading(name, number, seconds, cpu, memory.before_kib, memory.peak_kib)
 
 
-def _read(route: Route, statement: str, chunk_rows: int) -> tuple[int, float]:
+def _whole(route: Route, statement: str) -> float:
+    rows, seconds = _read(route, statement)
+    if rows != ROWS:
+        raise RuntimeError(f"{rows} rows came through {route.name}, not {ROWS}")
+    return seconds
+
+
+def _read(route: Route, statement: str) -> tuple[int, float]:
     """Run a statement and drop its rows: how many there were, and in how many seconds."""
     with route.connect() as connection:
         wire = connection.pgconn
         begun = time.perf_counter()
         wire.send_query(statement.encode())
-        wire.set_chunked_rows_mode(chunk_rows)
+        wire.set_chunked_rows_mode(CHUNK_ROWS)
         rows = 0
         while (result := wire.get_result()) is not None:
             if result.status not in (pq.ExecStatus.TUPLES_CHUNK, pq.ExecStatus.TUPLES_OK):
-                raise RuntimeError(f"the read through {route.name} failed: {result.error_message!r}")
+                raise RuntimeError(
+                    f"the read through {route.name} failed: {result.error_message!r}"
+                )
             rows += result.ntuples
         return rows, time.perf_counter() - begun
 
@@ -107,7 +116,6 @@ def _sessions(ground: Ground) -> set[str]:
 def _verify(ground: Ground, sessions: set[str]) -> Verified:
     """Each recording as the control plane keeps it, checked here entry by entry."""
     size = 0
-    leaked = False
     for session in sorted(sessions):
         path = f"/api/v1/sessions/{session}/recording"
 
@@ -116,20 +124,13 @@ def _verify(ground: Ground, sessions: set[str]) -> Verified:
             return content if content and chain.verify(content).closed else b""
 
         content = until(complete, "the end of a recording", 120)
-        answers = [
-            entry.payload for entry in chain.read(content) if entry.kind is EntryKind.ANSWER
-        ]
+        answers = [entry.payload for entry in chain.read(content) if entry.kind is EntryKind.ANSWER]
         size += sum(len(answer) for answer in answers)
-        if any(b"masked_people" in entry.payload[:200] for entry in chain.read(content)):
-            leaked |= any(b"@mail.example" in answer for answer in answers)
-    if leaked:
-        raise RuntimeError("a value that a rule masks was recorded")
-    return Verified(len(sessions), size, leaked)
-
-
-def wanted_rows() -> int:
-    """How many rows every read has to give."""
-    return ROWS
-
-
-__all__ = ["AGENT", "Reading", "Verified", "measure", "wanted_rows"]
+        asked = any(
+            b"masked_people" in entry.payload[:200]
+            for entry in chain.read(content)
+            if entry.kind is EntryKind.REQUEST
+        )
+        if asked and any(_ADDRESS.search(answer) for answer in answers):
+            raise RuntimeError("a value that a rule masks was recorded")
+    return Verified(len(sessions), size)

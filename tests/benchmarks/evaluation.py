@@ -1,4 +1,7 @@
-"""How long policies of a hundred rules take to judge one operation."""
+"""How long policies of a hundred rules take to judge one operation.
+
+Processor time of the judging thread: what else the machine does in between is not in it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def measure(*, count: int) -> list[float]:
         groups=frozenset({"analysts"}),
         roles=frozenset(),
     )
-    target = Target("orders", "postgres", "127.0.0.1", 5432, "shop", "disable", "", {"env": "demo"})
+    target = Target("orders", "postgres", "127.0.0.1", 5432)
     operation = Operation(
         "postgres",
         "select",
@@ -45,7 +48,7 @@ def measure(*, count: int) -> list[float]:
     if verdict.rule != f"policy-{_POLICIES - 1}/rule-{RULES - 1}":
         raise RuntimeError(f"the wrong rule decided: {verdict.rule or verdict.code}")
     found: list[float] = []
-    clock = time.perf_counter_ns
+    clock = time.thread_time_ns
     for _ in range(count):
         begun = clock()
         evaluate(policies, principal, target, operation, 0)

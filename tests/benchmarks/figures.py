@@ -126,7 +126,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     written = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
         for line in lines
     ]
     written.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")

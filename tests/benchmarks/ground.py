@@ -103,7 +103,7 @@ CREATE TABLE {table} AS
 SELECT i AS id,
        'person ' || lpad(i::text, 7, '0') AS name,
        'person' || lpad(i::text, 7, '0') || '@mail.example' AS email,
-       repeat(chr(97 + i % 26), 66) AS note
+       repeat(chr(97 + i % 26), 60) AS note
 FROM generate_series(1, {rows}) AS i
 """
 
@@ -126,9 +126,9 @@ class Route:
         shown = {name: value for name, value in self.parameters.items() if name != "password"}
         return psycopg.conninfo.make_conninfo(**shown)
 
-    def connect(self, **more: str) -> psycopg.Connection[tuple[object, ...]]:
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection in autocommit."""
-        return psycopg.connect(**{**self.parameters, **more}, autocommit=True)
+        return psycopg.connect(psycopg.conninfo.make_conninfo(**self.parameters), autocommit=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,8 @@ def prepared(directory: Path, *, plain_target: bool = False) -> Iterator[Ground]
     ``plain_target`` leaves out TLS between pgbouncer or the relay and the server.
     """
     check_programs()
+    # So that what runs as another user finds its place inside, and nothing is left elsewhere.
+    directory.chmod(0o711)
     authority = Authority(directory / "authority")
     issued = authority.issue(["127.0.0.1", "localhost"])
     settings = (

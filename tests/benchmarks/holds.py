@@ -47,13 +47,21 @@ class _Agent:
         self.resumed.set()
 
 
-def measure(ground: Ground, *, count: int, say: Callable[[str], None]) -> list[float]:
-    """Milliseconds of each of ``count`` holds, one after another."""
-    found: list[float] = []
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Milliseconds from the decision's request to its answer, and to the statement's end."""
+
+    answered_ms: float
+    resumed_ms: float
+
+
+def measure(ground: Ground, *, count: int, say: Callable[[str], None]) -> list[Decision]:
+    """``count`` holds, one after another."""
+    found: list[Decision] = []
     gateway = ground.gateway
     headers = {"Authorization": f"Bearer {gateway.token('approver')}"}
     with ground.relay.connect() as connection, gateway.demo.http() as client:
-        for number in range(1, count + 1):
+        for number in range(count + 1):
             agent = _Agent(connection)
             connection.add_notice_handler(agent.notice)
             thread = threading.Thread(target=agent.run, args=(number,), daemon=True)
@@ -66,6 +74,7 @@ def measure(ground: Ground, *, count: int, say: Callable[[str], None]) -> list[f
                 headers=headers,
                 json={"decision": "approve", "reason": "measured"},
             )
+            answered = time.perf_counter()
             if not answer.is_success:
                 raise RuntimeError(f"a decision was not taken: {answer.status_code} {answer.text}")
             if not agent.resumed.wait(PATIENCE) or agent.failure:
@@ -73,8 +82,8 @@ def measure(ground: Ground, *, count: int, say: Callable[[str], None]) -> list[f
             thread.join(PATIENCE)
             connection.remove_notice_handler(agent.notice)
             # The first one makes the connection to the API.
-            if number > 1:
-                found.append((agent.at - begun) * 1000)
+            if number:
+                found.append(Decision((answered - begun) * 1000, (agent.at - begun) * 1000))
     ground.await_upload()
     say(f"{len(found)} holds decided")
     return found

@@ -12,6 +12,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from deploy.demo.surroundings import ROOT, clean_environment
 from tests.benchmarks.ground import Ground, Route
@@ -84,7 +85,12 @@ def run(
     progress: list[tuple[float, float]] = []
     times: list[tuple[float, ...]] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -113,10 +119,7 @@ def a_query(
     process' seconds of processor time then. Zeros where there are not two lines.
     """
     marks = list(times)
-    queries = sum(
-        (at - before) * rate
-        for (before, _), (at, rate) in zip(progress, progress[1:], strict=False)
-    )
+    queries = sum((at - before) * rate for (before, _), (at, rate) in pairwise(progress))
     if len(marks) < 2 or not queries:
         return tuple(0.0 for _ in (marks[0] if marks else (0.0, 0.0)))
     return tuple(
