@@ -136,7 +136,7 @@ async def test_an_approved_operation_passes_after_everything_is_on_record(
     held = await hold.begin()
     assert isinstance(held, Held)
     assert (held.approval_id, held.deadline) == ("apr_1", "1970-01-01T00:01:00Z")
-    assert held.seconds_left == 60
+    assert held.seconds_left in (59, 60)
     verdict = await hold.wait()
     assert (verdict.outcome, verdict.approval_id, verdict.decided_by, verdict.rule) == (
         Outcome.ALLOW,

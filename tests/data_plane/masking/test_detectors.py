@@ -254,5 +254,5 @@ def test_no_text_takes_time_out_of_proportion(repeated: str) -> None:
         masker.text(text)
         return time.process_time() - started
 
-    # Quadratic would be 64 times as long; the constant is for a machine with other work.
-    assert seconds(16_384) < 32 * seconds(2_048) + 0.1
+    # Quadratic would be 64 times as long, every time; other work on the machine comes and goes.
+    assert any(seconds(16_384) < 32 * seconds(2_048) + 0.1 for _ in range(5))
