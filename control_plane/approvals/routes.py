@@ -23,6 +23,7 @@ from control_plane.pagination import (
     encode_cursor,
 )
 from control_plane.problems import problems
+from control_plane.settings import Settings
 
 router = APIRouter(prefix="/approvals", tags=["approvals"])
 pages = APIRouter(include_in_schema=False)
@@ -101,7 +102,9 @@ def approval_page(id: str, request: Request) -> PlainTextResponse:
     """
     if not re.fullmatch(_ID, id):
         raise NotFound("approval_not_found", "there is no such approval")
-    api = f"{request.url.scheme}://{request.url.netloc}/api/v1/approvals/{id}"
+    # Never by the request's own Host: whoever follows the page sends a token there.
+    settings: Settings = request.app.state.settings
+    api = f"{settings.url}/api/v1/approvals/{id}"
     return PlainTextResponse(
         f"An operation waits for a human's decision: {id}\n\n"
         "See what it is, and decide, with the command line:\n\n"

@@ -4,6 +4,8 @@ Counterpart: ``data_plane.protocols.postgres``. Pure: no I/O, clock or policy.
 """
 
 from data_plane.sql.classify import DEFAULT, classify, resolve
+from data_plane.sql.findings import qualified_name
+from data_plane.sql.settings import plain_path
 from data_plane.sql.statement import (
     EVERYTHING,
     Catalogue,
@@ -38,5 +40,7 @@ __all__ = [
     "TransactionStep",
     "align",
     "classify",
+    "plain_path",
+    "qualified_name",
     "resolve",
 ]

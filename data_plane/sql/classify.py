@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from data_plane.sql.findings import Findings
 from data_plane.sql.parse import NotUnderstood, Tree, parse
-from data_plane.sql.scope import Outputs
+from data_plane.sql.scope import Meter, Outputs
 from data_plane.sql.statement import NameKind, SessionState, SettingChange, Statement
 from data_plane.sql.utility import judge, judge_inner
 from protos.vocabulary import Resource, Risk
@@ -93,8 +93,9 @@ def _classify(text: str, state: SessionState) -> Statement:
             return Statement("empty", Risk.READ, count=0)
         paths = [state.search_path]
         parts: list[Statement] = []
+        meter = Meter()
         for node in nodes:
-            part = _judged(node, state, paths)
+            part = _judged(node, state, paths, meter)
             parts.append(part)
             # Whether a change holds for the statements behind it is left open.
             for change in part.settings:
@@ -121,11 +122,13 @@ def _path(change: SettingChange, state: SessionState) -> tuple[str, ...] | None:
     return change.values if change.name == "search_path" else None
 
 
-def _judged(node: Tree, state: SessionState, paths: Sequence[tuple[str, ...]]) -> Statement:
-    findings = Findings(state, paths)
+def _judged(
+    node: Tree, state: SessionState, paths: Sequence[tuple[str, ...]], meter: Meter
+) -> Statement:
+    findings = Findings(state, paths, meter)
 
     def inner(within: Tree) -> Statement:
-        nested = Findings(state, paths)
+        nested = Findings(state, paths, meter)
         return _statement(nested, judge_inner(within, nested, inner))
 
     return _statement(findings, judge(node, findings, inner))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from data_plane.sql.findings import Findings, qualified_name, strings
 from data_plane.sql.parse import Tree
 from data_plane.sql.queries import Queries
-from data_plane.sql.scope import RELATION_OUTPUTS, Outputs, Scope, Source, union
+from data_plane.sql.scope import RELATION_OUTPUTS, Outputs, Source, union
 from data_plane.sql.statement import CopyDirection, CopyFormat, CopyShape, Output
 from protos.vocabulary import Risk
 
@@ -35,7 +35,7 @@ def copy(body: Tree, findings: Findings, queries: Queries) -> Outputs:
         findings.effect("copy_from" if inwards else "copy_to", Risk.EXECUTE)
     else:
         findings.effect(*(("copy_from", Risk.WRITE) if inwards else ("copy_to", Risk.READ)))
-    scope = Scope()
+    scope = findings.scope()
     relation = ""
     if "query" in body:
         outputs = queries.query(body["query"], scope)
@@ -44,8 +44,9 @@ def copy(body: Tree, findings: Findings, queries: Queries) -> Outputs:
         findings.relation(variable, written=inwards)
         scope.sources.append(Source(variable["relname"], RELATION_OUTPUTS))
         queries.expressions.test(body.get("whereClause"), scope)
-        schema = findings.resolved(variable.get("schemaname", ""), variable["relname"])[0]
-        relation = qualified_name(schema, variable["relname"])
+        schemas = findings.resolved(variable.get("schemaname", ""), variable["relname"])
+        if len(schemas) == 1:
+            relation = qualified_name(schemas[0], variable["relname"])
         named = tuple(Output(name, frozenset({name}), bare=True) for name in columns)
         outputs = named or RELATION_OUTPUTS
     if "filename" in body:

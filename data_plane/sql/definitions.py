@@ -15,7 +15,7 @@ from data_plane.sql.expressions import wrapped
 from data_plane.sql.findings import Findings, qualified_name, strings
 from data_plane.sql.parse import Tree
 from data_plane.sql.queries import Queries
-from data_plane.sql.scope import Outputs, Scope, union
+from data_plane.sql.scope import Outputs, union
 from protos.vocabulary import Risk
 
 _ADMINISTER = {
@@ -199,10 +199,10 @@ class _Walk:
         elif wrapped(value):
             [(kind, body)] = value.items()
             if kind in _QUERIES:
-                outputs = self._queries.query(value, Scope())
+                outputs = self._queries.query(value, self._findings.scope())
                 self._findings.stored |= union(outputs)
             elif kind in _WALKED:
-                self._queries.expressions.value(value, Scope())
+                self._queries.expressions.value(value, self._findings.scope())
             elif kind == "DefElem":
                 self._option(body)
             else:

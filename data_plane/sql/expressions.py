@@ -191,7 +191,10 @@ class Expressions:
         if len(parts) == 1:
             if scope.source(name):
                 self._findings.columns.add("*")
-            return scope.column(name)
+            output = scope.column(name)
+            # Under the names of an alias it may be any column of a table.
+            self._findings.columns |= output.columns
+            return output
         table = parts[-2]
         for source in scope.source(table):
             if source.nature is Nature.VALUE and not source.has(name):
@@ -199,8 +202,7 @@ class Expressions:
                 if not named:
                     self._field(name)
         output = scope.qualified(table, name)
-        if "*" in output.columns:
-            self._findings.columns.add("*")
+        self._findings.columns |= output.columns
         return output
 
     def _field(self, name: str) -> None:

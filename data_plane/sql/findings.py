@@ -16,10 +16,12 @@ from data_plane.sql.effects import (
 )
 from data_plane.sql.names import CATALOG_RELATIONS, INFORMATION_SCHEMA_FUNCTIONS, OPERATORS
 from data_plane.sql.parse import Tree
+from data_plane.sql.scope import Meter, Scope
 from data_plane.sql.settings import plain_path
 from data_plane.sql.statement import (
     CopyShape,
     NameUse,
+    Output,
     SessionState,
     SettingChange,
     TransactionStep,
@@ -48,7 +50,8 @@ def _part(name: str) -> str:
 class Findings:
     """Collects effects; each method only ever adds, so the worst always stands."""
 
-    def __init__(self, state: SessionState, paths: Sequence[tuple[str, ...]]) -> None:
+    def __init__(self, state: SessionState, paths: Sequence[tuple[str, ...]], meter: Meter) -> None:
+        self._meter = meter
         self._catalogue = state.relations
         self._paths = paths
         self._plain = all(plain_path(path) for path in paths)
@@ -67,6 +70,14 @@ class Findings:
         self.creates_relations = False
         self.discards = False
         self.unresolved = False
+
+    def scope(self) -> Scope:
+        """A scope with nothing around it."""
+        return Scope(meter=self._meter)
+
+    def spend(self, outputs: Sequence[Output]) -> None:
+        """Account for going through these outputs. Raises ``NotUnderstood``."""
+        self._meter.spend(outputs)
 
     @property
     def known_risk(self) -> Risk:

@@ -86,7 +86,9 @@ class Queries:
             left = self._select(body["larg"], scope)
             if recursive is not None:
                 recursive.outputs = left
-            outputs = combined(left, self._select(body["rarg"], scope))
+            right = self._select(body["rarg"], scope)
+            self._findings.spend((*left, *right))
+            outputs = combined(left, right)
             scope.sources.append(Source("", outputs))
         elif "valuesLists" in body:
             outputs = self._values(body["valuesLists"], scope)
@@ -126,6 +128,7 @@ class Queries:
             for item in node["GroupingSet"].get("content", ()):
                 self._order(item, scope, outputs)
             return
+        self._findings.spend(outputs)
         inner = node.get("SortBy", {}).get("node", node)
         self.expressions.test(node, scope)
         match inner:
@@ -194,7 +197,7 @@ class Queries:
         added = [search.get("search_seq_column")]
         added += [cycle.get("cycle_mark_column"), cycle.get("cycle_path_column")]
         for name in ("cycle_mark_value", "cycle_mark_default"):
-            self.expressions.value(cycle.get(name, {}), Scope())
+            self.expressions.value(cycle.get(name, {}), self._findings.scope())
         return tuple(Output(name, union(outputs)) for name in added if name)
 
     # FROM
@@ -258,6 +261,7 @@ class Queries:
     def _join(self, body: Tree, scope: Scope) -> list[Source]:
         sources = self._from(body["larg"], scope)
         # The right side may be LATERAL, and the condition sees both.
+        self._findings.spend([output for source in sources for output in source.outputs])
         inner = Scope(scope, list(sources))
         right = self._from(body["rarg"], inner)
         inner.sources += right

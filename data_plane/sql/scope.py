@@ -12,12 +12,35 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from data_plane.sql.names import ROW_FUNCTIONS
-from data_plane.sql.parse import Tree
+from data_plane.sql.parse import NotUnderstood, Tree
 from data_plane.sql.statement import EVERYTHING, Output
 
 Columns = frozenset[str]
 NOTHING: Columns = frozenset()
 Outputs = tuple[Output, ...]
+
+MAX_WORK = 200_000
+"""Steps of looking up what the names of one text may be: a tenth of a second or so."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """What is left of the work that one text may cause.
+
+    Names times tables, and columns times columns, grow faster than the text that they stand
+    in; all sessions of a relay wait while one text is judged.
+    """
+
+    left: int = MAX_WORK
+
+    def spend(self, outputs: Sequence[Output]) -> None:
+        """Account for going through these outputs. Raises :class:`NotUnderstood`."""
+        self.left -= 1 + len(outputs)
+        for output in outputs:
+            self.left -= len(output.columns)
+        if self.left < 0:
+            raise NotUnderstood("the text is too complex")
+
 
 UNKNOWN_OUTPUTS: Outputs = (Output(None, EVERYTHING, star=True),)
 RELATION_OUTPUTS: Outputs = (Output(None, EVERYTHING, bare=True, star=True),)
@@ -114,6 +137,11 @@ class Scope:
     ctes: dict[str, Cte] = field(default_factory=dict)
     merged: bool = False
     """Whether a USING or NATURAL join puts the columns of ``*`` in another order."""
+    meter: Meter = field(default_factory=Meter)
+
+    def __post_init__(self) -> None:
+        if self.parent is not None:
+            self.meter = self.parent.meter
 
     def outwards(self) -> Iterator[Scope]:
         """This scope and those around it, from the inside out."""
@@ -125,6 +153,7 @@ class Scope:
     def cte(self, name: str) -> Cte | None:
         """The innermost WITH query of this name."""
         for scope in self.outwards():
+            self.meter.spend(())
             if name in scope.ctes:
                 return scope.ctes[name]
         return None
@@ -132,6 +161,7 @@ class Scope:
     def source(self, name: str) -> list[Source]:
         """The sources with this alias in the innermost scope that has one."""
         for scope in self.outwards():
+            self.meter.left -= 1 + len(scope.sources)
             found = [source for source in scope.sources if source.name == name]
             if found:
                 return found
@@ -141,7 +171,9 @@ class Scope:
         """What an unqualified ``name`` derives from: columns, or the whole row of an alias."""
         found: list[Output] = []
         for scope in self.outwards():
+            self.meter.spend(())
             for source in scope.sources:
+                self.meter.spend(source.outputs)
                 found += source.column(name)
                 if source.name == name:
                     found.append(Output(name, union(source.outputs) | {name}))
@@ -154,6 +186,7 @@ class Scope:
         """What ``table.name`` derives from."""
         found: list[Output] = []
         for source in self.source(table):
+            self.meter.spend(source.outputs)
             columns = source.column(name)
             if not columns:
                 columns = [Output(name, union(source.outputs))]
@@ -167,6 +200,8 @@ class Scope:
 
     def star(self) -> Outputs:
         """The outputs of ``*``."""
+        for source in self.sources:
+            self.meter.spend(source.outputs)
         listed = [output for s in self.sources if not s.unlisted for output in s.outputs]
         if self.merged:
             bare = all(output.bare for output in listed)

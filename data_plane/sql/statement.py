@@ -143,11 +143,11 @@ class CopyFormat(StrEnum):
 class CopyShape:
     """How to read the rows of COPY ... TO STDOUT or FROM STDIN.
 
-    ``relation`` is ``schema.name``, empty where a query is copied; its columns are then in
-    the statement's ``outputs``. ``columns`` are those listed, empty for all of them in the
-    table's order. ``delimiter``, ``null``, ``quote`` and ``escape`` are as the server will
-    use them, defaults included. ``understood`` is false where an option isn't known here:
-    the rows can't be read safely then.
+    ``relation`` is ``schema.name``, empty where a query is copied or the name may be that of
+    several tables; the columns are then in the statement's ``outputs``. ``columns`` are those
+    listed, empty for all of them in the table's order. ``delimiter``, ``null``, ``quote`` and
+    ``escape`` are as the server will use them, defaults included. ``understood`` is false where
+    an option isn't known here: the rows can't be read safely then.
     """
 
     direction: CopyDirection

@@ -17,7 +17,7 @@ from data_plane.sql.expressions import existing_set_config, literal, lone_set_co
 from data_plane.sql.findings import Findings, strings
 from data_plane.sql.parse import Tree
 from data_plane.sql.queries import Queries
-from data_plane.sql.scope import NOTHING, UNKNOWN_OUTPUTS, Outputs, Scope
+from data_plane.sql.scope import NOTHING, UNKNOWN_OUTPUTS, Outputs
 from data_plane.sql.settings import setting_risk
 from data_plane.sql.statement import (
     NameKind,
@@ -85,7 +85,7 @@ def judge_inner(node: Tree, findings: Findings, inner: Inner) -> Outputs | None:
     [(kind, body)] = node.items()
     queries = Queries(findings)
     if kind in _QUERIES:
-        return queries.query(node, Scope())
+        return queries.query(node, findings.scope())
     if kind in DEFINITIONS:
         return define(kind, body, findings, queries)
     if kind in _SIMPLE:
@@ -202,7 +202,7 @@ def _put(kind: NameKind, name: str, query: Tree, findings: Findings, inner: Inne
 def _execute(body: Tree, findings: Findings, queries: Queries, inner: Inner) -> None:
     findings.effect("execute", Risk.READ)
     for parameter in body.get("params", ()):
-        findings.stored |= queries.expressions.value(parameter, Scope())
+        findings.stored |= queries.expressions.value(parameter, findings.scope())
     findings.names.append(NameUse(NameKind.EXECUTE, body["name"]))
     findings.unresolved = True
 
@@ -300,7 +300,7 @@ def _call(body: Tree, findings: Findings, queries: Queries, inner: Inner) -> Non
     call = body["funccall"]
     findings.resource(".".join(strings(call["funcname"])), "procedure", True)
     for argument in call.get("args", ()):
-        findings.stored |= queries.expressions.value(argument, Scope())
+        findings.stored |= queries.expressions.value(argument, findings.scope())
 
 
 def _create_as(body: Tree, findings: Findings, queries: Queries, inner: Inner) -> Outputs:

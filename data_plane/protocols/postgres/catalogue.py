@@ -18,7 +18,14 @@ from functools import lru_cache
 from data_plane.masking import ColumnMask, Masker
 from data_plane.protocols.postgres.frames import INT32, Reader
 from data_plane.protocols.postgres.login import read_search_path
-from data_plane.sql import Catalogue, SessionState, Statement, align, classify
+from data_plane.sql import (
+    Catalogue,
+    SessionState,
+    Statement,
+    align,
+    classify,
+    qualified_name,
+)
 from protos.vocabulary import MaskingRule, Risk
 
 FIRST_USER_OID = 16384
@@ -154,7 +161,17 @@ def masker_for(rules: tuple[MaskingRule, ...], key: bytes) -> Masker:
 class Masks:
     """Which columns of a database are masked, views and partitions included."""
 
-    __slots__ = ("_masks", "_redact", "_relations", "_tainted", "active", "masker", "text_types")
+    __slots__ = (
+        "_masked",
+        "_masks",
+        "_quoting",
+        "_redact",
+        "_relations",
+        "_tainted",
+        "active",
+        "masker",
+        "text_types",
+    )
 
     def __init__(self, knowledge: Knowledge, masker: Masker, path: tuple[str, ...]) -> None:
         self.masker = masker
@@ -165,6 +182,8 @@ class Masks:
         self._relations = knowledge.relations
         self._masks: dict[int, dict[int, ColumnMask]] = {}
         self._tainted: set[str] = set()
+        self._masked: frozenset[str] = frozenset()
+        self._quoting: frozenset[str] = frozenset()
         if self.active:
             self._build(knowledge, path)
 
@@ -198,6 +217,20 @@ class Masks:
         if statement.risk is Risk.UNKNOWN:
             return self._redact
         return self.derived(statement.columns)
+
+    def quoted(self, statement: Statement) -> bool:
+        """Whether an error or notice of the statement may quote a masked value.
+
+        One about a row that is written quotes the whole row ("Failing row contains"), and a
+        view computes more than it shows.
+        """
+        if self.unsure(statement) is not None:
+            return True
+        return self.active and any(
+            resource.name in self._quoting
+            or (resource.written and (resource.name in self._masked or resource.name[:2] == "?."))
+            for resource in statement.resources
+        )
 
     def copied(
         self, relation: str, columns: Sequence[str]
@@ -233,6 +266,17 @@ class Masks:
                 changed |= self._inherit(child, parent) | self._inherit(parent, child)
             for oid, statement in views:
                 changed |= self._view(oid, statement)
+        self._masked = self._names(self._masks)
+        # A view on such a view quotes it as well.
+        quoting = -1
+        while quoting != len(self._quoting):
+            quoting = len(self._quoting)
+            self._quoting = self._names(oid for oid, query in views if self.quoted(query))
+
+    def _names(self, oids: Iterable[int]) -> frozenset[str]:
+        """The relations' names as resources have them."""
+        known = (self._relations[oid] for oid in oids)
+        return frozenset(qualified_name(one.schema, one.name) for one in known)
 
     def _inherit(self, source: int, target: int) -> bool:
         if source not in self._relations or target not in self._relations:

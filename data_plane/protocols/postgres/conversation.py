@@ -59,6 +59,7 @@ from data_plane.protocols.postgres.login import (
     TargetRefused,
     read_startup,
 )
+from data_plane.protocols.postgres.operations import READS_VALUES
 from data_plane.protocols.postgres.requests import Outbox, Requests
 from data_plane.protocols.postgres.results import Unmaskable
 
@@ -431,6 +432,13 @@ class PostgresConversation:
         requests.answers.standard_strings = (
             login.parameters.get("standard_conforming_strings") == "on"
         )
+        for name in READS_VALUES:
+            if name in login.parameters:
+                requests.session.reported[name] = login.parameters[name]
+        chosen = {name for name, _ in startup.settings}
+        requests.session.usual = {
+            name: value for name, value in requests.session.reported.items() if name not in chosen
+        }
         self._requests = requests
         self._target_login = None
         self._phase = Phase.LEARNING

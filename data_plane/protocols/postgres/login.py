@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from data_plane.protocols.postgres.frames import INT32, FrameError, Reader, frame, startup
 from data_plane.protocols.postgres.scram import MECHANISM, ScramClient, ScramError
+from data_plane.sql import plain_path
 from protos.vocabulary import Credential
 
 _PLAIN = {
@@ -136,7 +137,9 @@ def _setting(settings: dict[str, str], name: str, value: str) -> None:
             # SQL_ASCII means "do not convert", which UTF8 is to a client that only looks on.
             allowed = plain in ("utf8", "unicode", "sqlascii")
         case "search_path":
-            allowed = read_search_path(value) is not None
+            # As for SET: nothing may come before the built-in functions.
+            path = read_search_path(value)
+            allowed = path is not None and plain_path(path)
         case "default_transaction_read_only" | "standard_conforming_strings":
             allowed = value.lower() in ("on", "true", "yes", "1")
         case "replication":

@@ -26,9 +26,16 @@ def learn(session: Session, statement: Statement, text: bytes, segment: int) -> 
         match use.kind:
             case NameKind.PREPARE:
                 session.prepared.pop(name, None)
-                if single:
+                if single and session.room_for(name, text):
                     session.prepared[name] = Prepared(
-                        name, text, b"", statement, segment, session.epoch, confirmed=True
+                        name,
+                        text,
+                        b"",
+                        statement,
+                        segment,
+                        session.epoch,
+                        by_sql=True,
+                        confirmed=True,
                     )
             case NameKind.DEALLOCATE:
                 _drop(session.prepared, name)

@@ -33,12 +33,21 @@ _STATE_SETTINGS = frozenset(
         "all",
         "backslash_quote",
         "client_encoding",
+        "datestyle",
+        "intervalstyle",
         "role",
         "search_path",
         "session_authorization",
         "standard_conforming_strings",
+        "timezone",
     }
 )
+READS_VALUES = ("DateStyle", "IntervalStyle", "TimeZone")
+"""Settings by which the server reads the dates and times in a text; it reports each change."""
+MAX_PREPARED = 4096
+MAX_PORTALS = 4096
+MAX_NAMED_BYTES = 64 * 1024 * 1024
+"""What of a session's prepared statements, and of its portals, is kept; more is refused."""
 _MAKES_NAMES = frozenset({NameKind.PREPARE, NameKind.DEALLOCATE, NameKind.DECLARE, NameKind.CLOSE})
 _CACHE = 256
 _CACHED_TEXT = 4096
@@ -49,7 +58,9 @@ _SHOWN_VALUES = 50
 @dataclass(slots=True, eq=False)
 class Prepared:
     """A prepared statement. ``fields`` is its description once the target gave it, good for
-    ``epoch`` alone. ``segment`` is the run of frames up to a Sync in which it was made."""
+    ``epoch`` alone. ``segment`` is the run of frames up to a Sync in which it was made.
+    ``by_sql``: ``text`` is a PREPARE that has run, and what it prepares stands under the name.
+    """
 
     name: bytes
     text: bytes = field(repr=False)
@@ -57,6 +68,7 @@ class Prepared:
     statement: Statement
     segment: int
     epoch: int
+    by_sql: bool = False
     confirmed: bool = False
     described: bool = False
     fields: tuple[Field, ...] | None = None
@@ -65,13 +77,14 @@ class Prepared:
 @dataclass(slots=True, eq=False)
 class Portal:
     """A portal: a prepared statement with values. Once ``allowed`` it may be executed on: the
-    target never begins a portal anew."""
+    target never begins a portal anew. ``epoch`` is the session's at the Bind."""
 
     name: bytes
     prepared: Prepared
     body: bytes = field(repr=False)
     formats: tuple[int, ...]
     segment: int
+    epoch: int
     confirmed: bool = False
     allowed: bool = False
     described: bool = False
@@ -107,7 +120,11 @@ def read_bind(body: bytes) -> Bind:
 
 @dataclass(slots=True)
 class Session:
-    """What of a session decides the meaning of a statement, and the names it has given."""
+    """What of a session decides the meaning of a statement, and the names it has given.
+
+    ``reported`` has the server's :data:`READS_VALUES`, ``usual`` what they are where the agent
+    has set nothing.
+    """
 
     state: SessionState = field(default_factory=SessionState)
     role: str = ""
@@ -116,6 +133,8 @@ class Session:
     prepared: dict[bytes, Prepared] = field(default_factory=dict)
     portals: dict[bytes, Portal] = field(default_factory=dict)
     cursors: dict[str, Statement] = field(default_factory=dict)
+    reported: dict[str, str] = field(default_factory=dict)
+    usual: dict[str, str] = field(default_factory=dict)
     _judged: dict[bytes, Statement] = field(default_factory=dict)
 
     def change(self, state: SessionState, role: str) -> None:
@@ -148,12 +167,14 @@ class Session:
         use = statement.names[0]
         if use.kind is NameKind.EXECUTE:
             prepared = self.prepared.get(use.name.encode())
-            # What an EXECUTE itself was prepared from is not followed.
-            if prepared is None or any(
-                u.kind is NameKind.EXECUTE for u in prepared.statement.names
-            ):
+            if prepared is None:
                 return statement
-            return resolve(statement, self.meant(prepared))
+            meant = self.meant(prepared)
+            # What makes, uses or drops names is not followed: EXECUTE of it would change what
+            # they stand for without being seen to.
+            if meant.names or meant.discards or meant.copy is not None:
+                return statement
+            return resolve(statement, meant)
         # The name of a portal made by Bind is not a cursor's: fetching from it would run it.
         declared = self.cursors.get(use.name)
         return statement if declared is None else resolve(statement, declared)
@@ -162,20 +183,19 @@ class Session:
         """What a prepared statement does in this session now: the target, too, resolves its
         names anew where the search_path has changed."""
         statement = self.judge(prepared.text)
+        if not prepared.by_sql:
+            return statement
         for use in statement.names:
             if use.kind is NameKind.PREPARE:
                 return use.statement or unknown(statement, "not understood")
-        return statement
+        return unknown(statement, "not understood")
 
     def query(self, statement: Statement, text: bytes) -> Operation:
         """The operation of a simple Query."""
-        meant = [
-            prepared.text + prepared.types
-            for use in statement.names
-            if use.kind is NameKind.EXECUTE
-            and (prepared := self.prepared.get(use.name.encode())) is not None
-        ]
-        return operation(statement, text, self._digest(b"Q", text, *meant))
+        behind = self._behind(statement)
+        meant = [prepared.text + prepared.types for prepared in behind]
+        statement = self._with_settings(statement)
+        return operation(statement, _shown(text, behind), self._digest(b"Q", text, *meant))
 
     def preview(self, statement: Statement, text: bytes, types: bytes) -> Operation:
         """The operation of a Parse, which is not run yet."""
@@ -184,11 +204,50 @@ class Session:
     def execute(self, statement: Statement, portal: Portal, rows: bytes) -> Operation:
         """The operation of an Execute."""
         prepared = portal.prepared
-        digest = self._digest(b"E", prepared.text, prepared.types, portal.body, rows)
+        behind = self._behind(statement)
+        meant = [part for one in behind for part in (one.text, one.types)]
+        digest = self._digest(b"E", prepared.text, prepared.types, portal.body, rows, *meant)
         shown = _values(prepared.types, portal.body)
         if shown:
             statement = replace(statement, facts={**statement.facts, "parameters": shown})
-        return operation(statement, prepared.text, digest)
+        statement = self._with_settings(statement)
+        return operation(statement, _shown(prepared.text, behind), digest)
+
+    def room_for(self, name: bytes, text: bytes) -> bool:
+        """Whether one more prepared statement may be kept."""
+        kept = self.prepared
+        return not name or (
+            len(kept) < MAX_PREPARED
+            and len(text) + sum(len(one.text) for one in kept.values()) <= MAX_NAMED_BYTES
+        )
+
+    def room_to_bind(self, name: bytes, values: bytes) -> bool:
+        """Whether one more portal may be kept."""
+        kept = self.portals
+        return not name or (
+            len(kept) < MAX_PORTALS
+            and len(values) + sum(len(one.body) for one in kept.values()) <= MAX_NAMED_BYTES
+        )
+
+    def _with_settings(self, statement: Statement) -> Statement:
+        """The statement, and by which settings of the agent's own its values are read."""
+        unusual = [
+            f"{name} = {value}"
+            for name, value in self.reported.items()
+            if self.usual.get(name) != value
+        ]
+        if not unusual or statement.risk < Risk.WRITE:
+            return statement
+        return replace(statement, facts={**statement.facts, "settings": "; ".join(unusual)})
+
+    def _behind(self, statement: Statement) -> list[Prepared]:
+        """The prepared statements that the statement's EXECUTE runs."""
+        return [
+            prepared
+            for use in statement.names
+            if use.kind is NameKind.EXECUTE
+            and (prepared := self.prepared.get(use.name.encode())) is not None
+        ]
 
     def _digest(self, kind: bytes, *parts: bytes) -> bytes:
         state = self.state
@@ -199,10 +258,16 @@ class Session:
             "\0".join(state.search_path).encode(),
             state.encoding.encode(),
             b"1" if state.standard_strings else b"0",
+            *(self.reported.get(name, "").encode() for name in READS_VALUES),
         ):
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
         return digest.digest()
+
+
+def _shown(text: bytes, behind: list[Prepared]) -> bytes:
+    """What a human approves: the statement, and in full what an EXECUTE in it stands for."""
+    return b"\n".join((text, *(b"-- prepared:\n" + prepared.text for prepared in behind)))
 
 
 def judge(text: bytes, state: SessionState) -> Statement:

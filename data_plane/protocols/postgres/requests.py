@@ -101,7 +101,7 @@ class Requests:
 
     def __init__(self, masker: Masker, user: str, key: bytes, out: Outbox) -> None:
         self.session = Session()
-        self.answers = Answers(masker, user, self._ready)
+        self.answers = Answers(masker, user, self._ready, self.session.reported)
         self.buffer = FrameBuffer()
         self.closed = False
         self._masker = masker
@@ -346,6 +346,9 @@ class Requests:
             if known is not None and name in self.session.prepared:
                 self._refuse_extended(refusal.STATEMENT_EXISTS, "prepared statement already exists")
                 return True
+        if not self.session.room_for(name, text):
+            self._refuse_extended(refusal.TOO_MANY, "too many prepared statements are kept")
+            return True
         statement = self.session.judge(text)
         if self._look_up(statement):
             return False
@@ -385,7 +388,12 @@ class Requests:
             self._refuse_extended(refusal.NO_SUCH_STATEMENT, "prepared statement does not exist")
             return True
         session = self.session
-        portal = Portal(bind.portal, prepared, bind.values, bind.formats, self._segment)
+        if not session.room_to_bind(bind.portal, bind.values):
+            self._refuse_extended(refusal.TOO_MANY, "too many portals are kept")
+            return True
+        portal = Portal(
+            bind.portal, prepared, bind.values, bind.formats, self._segment, session.epoch
+        )
         before = session.portals.get(bind.portal)
         session.portals[bind.portal] = portal
         session.cursors.pop(bind.portal.decode("utf-8", "replace"), None)
@@ -457,6 +465,12 @@ class Requests:
             return True
         if self._look_up(statement):
             return False
+        if found.epoch != self.session.epoch:
+            # The target resolved its names at the Bind, in a session that was another.
+            self._refuse_extended(
+                refusal.NO_SUCH_PORTAL, "the session has changed since the portal was bound"
+            )
+            return True
         if self._objects(statement, simple=False):
             return True
 
@@ -545,6 +559,8 @@ class Requests:
             # The target cannot be asked before the Sync: until then nothing resolves.
             state = replace(self.session.state, search_path=())
             self.session.change(state, "")
+            # Also where nothing resolved before: what was described since may be another table.
+            self.session.epoch += 1
 
     def _look_up(self, statement: Statement) -> bool:
         """Ask the target anew where a statement names a table that is not known, once."""

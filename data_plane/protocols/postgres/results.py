@@ -22,7 +22,7 @@ from data_plane.masking import Masker
 from data_plane.protocols.postgres.catalogue import Masks
 from data_plane.protocols.postgres.frames import INT32, MAX_ANSWER, FrameError, frame
 from data_plane.protocols.postgres.login import error_fields
-from data_plane.protocols.postgres.operations import Portal, Prepared
+from data_plane.protocols.postgres.operations import READS_VALUES, Portal, Prepared
 from data_plane.protocols.postgres.rows import (
     CopyObjection,
     CopyPlan,
@@ -32,7 +32,7 @@ from data_plane.protocols.postgres.rows import (
     read_fields,
     with_formats,
 )
-from data_plane.sql import CopyDirection, Statement
+from data_plane.sql import CopyDirection, NameKind, Statement
 
 _ROW, _COPY_DATA, _ERROR, _READY, _FIELDS = 0x44, 0x64, 0x45, 0x5A, 0x54
 
@@ -85,9 +85,17 @@ class Expected:
 
 
 class Answers:
-    """The target's half of a session. ``status`` is the transaction status last reported."""
+    """The target's half of a session. ``status`` is the transaction status last reported;
+    ``reported`` is kept as the target says."""
 
-    def __init__(self, masker: Masker, user: str, on_ready: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        masker: Masker,
+        user: str,
+        on_ready: Callable[[bytes], bool],
+        reported: dict[str, str],
+    ) -> None:
+        self._reported = reported
         self.queue: deque[Expected] = deque()
         self.status = b"I"
         self.skipping = False
@@ -135,8 +143,11 @@ class Answers:
         statement = expected.statement
         if statement is not None and self.masks is not None and self._column_masks:
             written = any(resource.written for resource in statement.resources)
-            # A deferred constraint speaks up at the end of the transaction.
-            self._touched |= written and self.masks.unsure(statement) is not None
+            declared = any(use.kind is NameKind.DECLARE for use in statement.names)
+            # A deferred constraint speaks up at the end of the transaction, and a cursor that
+            # outlives it is run to its end there.
+            late = written or declared
+            self._touched |= late and self.masks.quoted(statement)
         self.queue.append(expected)
 
     def say(self, data: bytes, out: bytearray) -> None:
@@ -418,6 +429,8 @@ class Answers:
         name, _, value = body[:-1].partition(b"\0")
         if name == b"client_encoding":
             self.encoding = value.decode("ascii", "replace")
+        elif (told := name.decode("utf-8", "replace")) in READS_VALUES:
+            self._reported[told] = value.decode("utf-8", "replace")
         elif name == b"standard_conforming_strings":
             self.standard_strings = value == b"on"
         elif name == b"session_authorization":
@@ -429,7 +442,7 @@ class Answers:
         """An error or notice, with what it may quote of masked data taken out."""
         if self.masks is not None and self._column_masks:
             statement = head.statement if head is not None else None
-            quotes = statement is not None and self.masks.unsure(statement) is not None
+            quotes = statement is not None and self.masks.quoted(statement)
             if quotes or self._touched:
                 fields = error_fields(body)
                 kept = b"".join(

@@ -10,6 +10,7 @@ array or a document. Where the origin of a column cannot be told, it is taken fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,7 @@ def with_formats(fields: tuple[Field, ...], formats: Sequence[int]) -> tuple[Fie
     )
 
 
+_UTF8 = frozenset({"utf8", "unicode"})
 _KEEP, _APPLY, _NULL, _DETECT, _WHOLE, _HEX, _INT8_DIGITS, _NUMERIC_DIGITS = range(8)
 _IN_JSON, _IN_JSONB = 8, 9
 
@@ -308,6 +310,10 @@ def plan_copy(
             return None
     if shape.format is CopyFormat.BINARY:
         raise CopyObjection("use the text format")
+    if shape.encoding and re.sub("[^a-z0-9]", "", shape.encoding.lower()) not in _UTF8:
+        # In SJIS, BIG5 and their like the second byte of a letter may look like a delimiter or
+        # a backslash, and the server does not escape it: cells could be moved.
+        raise CopyObjection("leave out the encoding")
     if found and (shape.format is not CopyFormat.TEXT or not shape.understood):
         raise CopyObjection("use the text format, or leave out the masked columns")
     return CopyPlan(
