@@ -135,7 +135,6 @@ class HoldService:
             session.add(hold)
             if found.scope in ("", Scope.ONCE):
                 found.holder, found.hold_until = hold.hold_id, hold.hold_until
-                found.relay = relay
             session.flush()
             if usable is None:
                 self._ledger.tell(session, "approval.created", found, {})
@@ -154,6 +153,8 @@ class HoldService:
                 Approval.object_id == owner.object_id,
                 Approval.digest == digest,
                 Approval.target == owner.target,
+                # Text and digest are a relay's word: what one asked for is not for another.
+                Approval.relay == owner.relay,
                 Approval.state.in_((ApprovalState.PENDING, ApprovalState.APPROVED)),
             )
             .order_by(Approval.id)

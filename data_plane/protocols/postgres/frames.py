@@ -20,7 +20,7 @@ CANCEL_REQUEST = (1234 << 16) | 5678
 SSL_REQUEST = (1234 << 16) | 5679
 GSSENC_REQUEST = (1234 << 16) | 5680
 
-MAX_FRAME = 64 * 1024 * 1024
+MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame from a client that are held; more is refused. CopyData is not held."""
 MAX_ANSWER = 16 * 1024 * 1024
 """Bytes of one frame from a target that are held where it has to be seen whole."""

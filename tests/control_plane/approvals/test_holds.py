@@ -16,7 +16,15 @@ from control_plane.approvals.rules import ApprovalState, Choice
 from control_plane.database import Database
 from control_plane.errors import Conflict, Invalid, NotFound
 from protos.vocabulary import ApprovalTerms, Outcome, Requirement, Scope, Verdict
-from tests.control_plane.world import APPROVERS, Clock, World, human, operation, terms
+from tests.control_plane.world import (
+    APPROVERS,
+    DOCUMENTS,
+    Clock,
+    World,
+    human,
+    operation,
+    terms,
+)
 
 Result = TypeVar("Result")
 ADA = human("ada", APPROVERS)
@@ -325,6 +333,22 @@ def test_a_relay_asks_for_its_own_sessions_and_holds_only(world: World) -> None:
         with pytest.raises(NotFound):
             world.holds.withdraw(relay, approval, one, "")
     assert outcome(world.look(other, second)) == "waiting"
+
+
+def test_what_was_approved_for_one_relay_is_not_for_another(world: World) -> None:
+    served_by_any = DOCUMENTS.replace(", relays: [relay-1]", "")
+    assert world.documents.apply(served_by_any, "test").changes
+    asked, hold = world.ask(world.open())
+    world.clock.advance(400)
+    world.look(asked, hold)
+    world.decide(asked, ADA)
+    elsewhere = world.open(relay="relay-2")
+    other, second = world.ask(elsewhere, relay="relay-2")
+    assert other.approval != asked.approval
+    assert outcome(world.holds.look("relay-2", other.approval, second)) == "waiting"
+    again, third = world.ask(world.open())
+    assert again.approval == asked.approval
+    assert outcome(world.look(again, third)) == "approved"
 
 
 @pytest.mark.parametrize(
