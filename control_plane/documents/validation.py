@@ -176,7 +176,8 @@ def presented(content: str | None) -> str:
 
 
 def _envelope(kind: Kind, content: str) -> Envelope[Any]:
-    # From JSON, so that strict types still take a list for a tuple and a word for an enum.
+    # From JSON, so that strict types still take a list for a tuple and a word for an enum. The
+    # type is known at run time alone, which a checker can't follow.
     return Envelope[kind.schema].model_validate_json(content)  # type: ignore[name-defined]
 
 

@@ -154,6 +154,7 @@ class MaskingRuleSpec(Strict):
     columns: Annotated[list[Annotated[Pattern, AfterValidator(_column)]], Field(max_length=500)] = (
         Field(default_factory=list)
     )
+    # The names are data of the contract; a checker wants them written out.
     detect: list[Literal[DETECTORS]] = Field(default_factory=list)  # type: ignore[valid-type]
     keep: Annotated[int, Field(ge=0, le=64)] | None = None
     constant: Annotated[str, StringConstraints(max_length=1000)] | None = None

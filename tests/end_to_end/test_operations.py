@@ -50,6 +50,24 @@ def truth(gateway: Gateway) -> dict[str, list[str]]:
         "SELECT reverse(email) FROM customers",
         "SELECT encode(convert_to(email, 'UTF8'), 'hex') FROM customers",
         "TABLE customers",
+        "SELECT (customers).email FROM customers",
+        "SELECT json_agg(x) FROM (SELECT * FROM customers) x",
+        "SELECT first_value(email) OVER () FROM customers",
+        "SELECT unnest(array_agg(card_number)) FROM customers",
+        "SELECT format('%s', c) FROM customers c",
+        "SELECT x.* FROM customers, LATERAL (SELECT email AS z) x",
+        "SELECT string_agg(chr(ascii(substr(email, n, 1))), '') FROM customers, "
+        "generate_series(1, 40) n GROUP BY id",
+        "WITH RECURSIVE r(v, n) AS (SELECT max(email), 1 FROM customers UNION ALL "
+        "SELECT v || '', n + 1 FROM r WHERE n < 3) SELECT v FROM r",
+        "VALUES ((SELECT min(card_number) FROM customers))",
+        "SELECT xmlforest(email AS e) FROM customers",
+        "SELECT jsonb_path_query(to_jsonb(c), '$.email') FROM customers c",
+        "SELECT a.email FROM customers a NATURAL JOIN customers b",
+        "SELECT mode() WITHIN GROUP (ORDER BY email) FROM customers",
+        "SELECT e FROM customers AS c(i, n, e, k)",
+        "SELECT COALESCE(NULL, email, card_number) FROM customers",
+        "SELECT GREATEST(email, '') FROM customers GROUP BY email",
     ],
 )
 def test_masked_columns_stay_masked_however_they_are_asked_for(
@@ -199,7 +217,7 @@ spec:
     - {name: read, outcome: allow, risks: [read]}
     - name: change
       outcome: approve
-      risks: [write, destroy]
+      actions: [insert, delete]
       approval: {groups: [%s], hold: 2s, validity: 10m, scopes: [once, session, window]}
     - name: twice
       outcome: approve
@@ -277,16 +295,13 @@ def test_two_humans_are_two_humans(gateway: Gateway, brief: str) -> None:
             "approver",
             json={"decision": "approve", "reason": "again"},
         )
-        assert again.status_code in (200, 409)
+        assert again.status_code == 409
+        assert again.json()["code"] == "already_decided"
+        assert attempt.running
         assert gateway.call("GET", f"/api/v1/approvals/{approval['id']}")["state"] == "pending"
         gateway.decide(approval["id"], who="second-approver")
-        attempt.finish()
-        # The hold of the stricter of both rules counts, and it may be over: then it says so.
-        assert attempt.tag == "TRUNCATE TABLE" or attempt.error is not None
-    assert gateway.call("GET", f"/api/v1/approvals/{approval['id']}")["state"] in (
-        "approved",
-        "consumed",
-    )
+        assert attempt.finish().tag == "TRUNCATE TABLE"
+    assert gateway.call("GET", f"/api/v1/approvals/{approval['id']}")["state"] == "consumed"
 
 
 def test_what_policy_forbids_is_refused_outright(gateway: Gateway) -> None:
